@@ -155,12 +155,16 @@ class DeploymentMetrics:
 
         self._vms = gauge("vmsvc_vms", "VMs that have not ended, in the whole deployment", "state", "kind")
         self._quota = gauge(
-            "vmsvc_quota", "The project's quota in instances, cores and MiB of ram (no limit: no value)", "item", "type"
+            "vmsvc_quota",
+            "The project's quota in instances, cores and ram (MiB). type: limit, used, free, standard, preemptible, "
+            "reserved, reclaimable. An item without a limit has no value",
+            "item",
+            "type",
         )
         self._capacity = gauge(
             "vmsvc_host_capacity",
-            "Placement's resource classes, summed over the hosts that are available; in tenant mode what there is "
-            "evidence for",
+            "Placement's resource classes, summed over the hosts that are available (tenant mode: by evidence). type: "
+            "capacity, used, free, standard, preemptible, foreign, reserved, reclaimable",
             "resource",
             "type",
         )

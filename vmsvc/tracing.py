@@ -21,7 +21,7 @@ from vmsvc.config import ConfigError
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
-#: Seconds in which a collector has to take what the service has to say when it stops.
+#: For how long a service that stops waits until the collector has taken the remaining spans.
 _STOP_LIMIT_MILLIS = 2000
 
 

@@ -65,7 +65,7 @@ export class Actions {
       text: `Give “${nameOf(vm)}” the notice of a real eviction: the same events, timing and metadata.`,
       hint: "No request needs its capacity. The record marks it as simulated.",
       choices: [
-        { value: "notice", title: "Notice only", hint: "It is reprieved when its time is up.", verb: "Give notice" },
+        { value: "notice", title: "Notice only", hint: "It is reprieved when the grace period ends.", verb: "Give notice" },
         { value: "evict", title: "To the end", hint: "It is evicted. What is on its disk is gone.", verb: "Evict it",
           danger: true },
       ],

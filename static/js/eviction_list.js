@@ -93,7 +93,7 @@ export class EvictionsDialog {
       && (!mine || record.owner === this.#access.name) && (!text || haystack(record).includes(text)));
     this.#rows.replaceChildren(...this.#shown.slice(0, MOST_ROWS).map(rowElement));
     const count = this.#shown.length;
-    this.#say(count > MOST_ROWS ? `The newest ${MOST_ROWS.toLocaleString()} are shown; what you save has all.` : count ? "" : this.#records.length ? "No eviction matches." : "No VM was evicted, or noticed, in this time.");
+    this.#say(count > MOST_ROWS ? `The newest ${MOST_ROWS.toLocaleString()} are shown. A saved file has up to the newest 10,000.` : count ? "" : this.#records.length ? "No eviction matches." : "No VM was evicted, or noticed, in this time.");
     write(byId("evictions-count"), count === this.#records.length ? count.toLocaleString()
       : `${count.toLocaleString()} of ${this.#records.length.toLocaleString()}`);
     for (const id of ["evictions-csv", "evictions-json"]) {

@@ -8,10 +8,10 @@ import { toneOf } from "./vm.js";
 import { plain } from "./wording.js";
 
 const STEPS = {
-  planned_at: () => "Chosen, and told by an event",
+  planned_at: () => "Chosen as a victim; event sent",
   noticed_at: () => "Readable in the guest's metadata",
   acknowledged_at: ({ acknowledged_by: by }) => (by ? `Released early by ${by}` : "Released early by its guest"),
-  evict_at: ({ evicting_at: begun, reprieved_at: reprieved }) => (begun || reprieved ? "Its time was up" : "Its time is up"),
+  evict_at: ({ evicting_at: begun, reprieved_at: reprieved }) => (begun || reprieved ? "The grace period ended" : "The grace period ends"),
   reprieved_at: () => "Reprieved",
   evicting_at: () => "Eviction began",
   stopped_at: () => "Guest shut down",
@@ -47,7 +47,7 @@ function facts({ vm, request, bin, criterion, cost, runner_up: next, optimal, ce
     ["Where", plain(bin)],
     ["Decided by", criterion],
     ["Cost of the plan", costOf(cost)],
-    ["Next best", next ? costOf(next, cost) : ""],
+    ["Runner-up", next ? costOf(next, cost) : ""],
     ["Certainty", certaintyOf({ certainty, evidence })],
     ["Round", round > 1 ? String(round) : ""],
     ["Note", optimal === false ? "A better plan was not ruled out." : ""],

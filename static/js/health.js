@@ -88,8 +88,8 @@ export class Health {
     }
     const now = this.#clock.now();
     write(byId("health-age"), this.#goodAt === null || now === null ? "The cloud has not been read yet."
-      : `What you see of it is as of ${clockTime(this.#goodAt)}, ${age(now - this.#goodAt)} ago.`);
+      : `The data on this page is from ${clockTime(this.#goodAt)}, ${age(now - this.#goodAt)} ago.`);
     const left = Math.max(0, Math.ceil((this.#askedAt + this.#every - performance.now()) / 1000));
-    write(byId("health-retry"), left ? `Asked again in ${left} s.` : "Asking…");
+    write(byId("health-retry"), left ? `Next check in ${left} s.` : "Checking…");
   }
 }

@@ -5,7 +5,7 @@ import { vmLink } from "./navigation.js";
 import { clockTime, countdown } from "./time.js";
 import { flavorOf, hostOf, nameOf } from "./vm.js";
 
-export const OUTCOMES = { evicted: "Evicted", reprieved: "Reprieved", deleted: "Deleted by its owner", lost: "Vanished" };
+export const OUTCOMES = { evicted: "Evicted", reprieved: "Reprieved", deleted: "Deleted by its owner", lost: "Lost" };
 const MOST_NAMES = 12;
 
 /** True while the VM may still save its work. `now` is null before the server's first answer. */

@@ -64,7 +64,7 @@ export class Notices extends EventTarget {
       const { deadline, preemptor } = this.#notices.get(key);
       const left = deadline - (this.#clock.now() ?? deadline);
       this.#announcer.say(`${nameOf(vm)} will be evicted in ${spoken(left)}${
-        preemptor ? ` to free capacity for ${preemptor.name}` : ""}.`, "VMs were told that they will be evicted");
+        preemptor ? ` to free capacity for ${preemptor.name}` : ""}.`, "VMs got their notice");
     } else if (OUTCOMES[data.state] && this.#notices.has(key)) {
       this.#end(key, data.state);
       this.#announcer.say(`${nameOf(vm)}: ${OUTCOMES[data.state].toLowerCase()}.`,

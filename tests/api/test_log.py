@@ -58,6 +58,19 @@ async def test_raw_bytes_of_a_stranger_are_escaped(http_server, http_port, raw, 
     assert all(line[:2] == "20" or line[:2] == "  " for line in text.splitlines())
 
 
+@pytest.mark.gen_test
+async def test_a_path_that_is_no_text_is_refused_and_has_its_line(http_server, http_port, written, caplog):
+    del http_server
+    caplog.set_level(logging.DEBUG)
+    for method in ("GET", "DELETE", "PATCH"):
+        head = (
+            f"{method} /api/v1/vm/%ff%fe HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+        assert (await send(http_port, head.encode())).startswith(b"HTTP/1.1 400 ")
+        assert f"{method} /api/v1/vm/%ff%fe 400" in written.getvalue()
+    assert "Traceback" not in written.getvalue()
+
+
 def test_every_part_of_a_line_is_escaped(written):
     try:
         raise ValueError(FORGED + "\x9b31m")

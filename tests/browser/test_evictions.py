@@ -71,9 +71,9 @@ def test_an_eviction_is_shown_with_its_timeline(api: ScriptedApi, visit: Callabl
     )
     expect(eviction.locator(".timeline li > span:last-child")).to_have_text(
         [
-            "Chosen, and told by an event",
+            "Chosen as a victim; event sent",
             "Readable in the guest's metadata",
-            "Its time was up",
+            "The grace period ended",
             "Eviction began",
             "Guest shut down",
             "The cloud took the delete",
@@ -105,7 +105,7 @@ def test_a_reprieve_and_a_practice_are_reported_as_what_they_were(api: ScriptedA
     expect(page.locator(".record summary strong")).to_have_text(["Practised by its owner", "Capacity for db-1"])
     page.locator(".record summary").nth(1).click()
     expect(page.locator(".record").nth(1).locator(".timeline li > span:last-child")).to_have_text(
-        ["Chosen, and told by an event", "Reprieved"]
+        ["Chosen as a victim; event sent", "Reprieved"]
     )
 
 
@@ -128,4 +128,4 @@ def test_while_it_is_noticed_its_deadline_stands_open(api: ScriptedApi, visit: C
     record(api, victim, None, "noticed", planned_at=1, evict_at=-300)
     api.notice(victim, 300)
     page.locator(".notice-name").click()
-    expect(page.locator(".timeline [data-open]")).to_contain_text("Its time is up")
+    expect(page.locator(".timeline [data-open]")).to_contain_text("The grace period ends")

@@ -36,7 +36,7 @@ def test_while_the_cloud_is_away_nothing_looks_live(api: ScriptedApi, visit: Cal
     assert violations(page) == []
 
     api.parts, api.capacity_failure = {"cloud": "ok", "feed": "ok"}, None
-    page.get_by_role("button", name="Ask now").click()
+    page.get_by_role("button", name="Check now").click()
     expect(page.locator("#health")).to_be_hidden()
     expect(page.locator("#connection-text")).to_have_text("Live")
     expect(page.locator("#capacity-age")).to_be_hidden()

@@ -85,7 +85,7 @@ def test_many_notices_at_once_are_announced_as_one_and_sorted_by_time(api: Scrip
     page = visit(api, viewport={"width": 1800, "height": 800})
     for number, victim in enumerate(victims):
         api.notice(victim, 60 - number)
-    expect(page.locator("#announcer")).to_have_text("6 VMs were told that they will be evicted.")
+    expect(page.locator("#announcer")).to_have_text("6 VMs got their notice.")
     expect(page.locator(".notice-name")).to_have_text([f"batch-{number}" for number in reversed(range(6))])
 
 

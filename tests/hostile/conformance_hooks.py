@@ -36,6 +36,7 @@ BEYOND_SCHEMA = {
     "POST /api/v1/webhooks": {"url"},
     "PATCH /api/v1/webhooks/{id}": {"url"},
     "DELETE /api/v1/vm/{id}": {"cloud_vm_id"},
+    "GET /api/v1/advice": {"flavor"},
 }
 
 #: How the one who asks shows who he is, and what he may do: see `conformance.Caller`.

@@ -472,7 +472,7 @@ def _error_of(answer: Answer) -> errors.ClientError:
         body = _json(answer)
         code, message = str(body["error"]), str(body["message"])
     except (errors.BadAnswer, KeyError, TypeError):
-        return errors.BadAnswer(f"an answer with status {answer.status} is none of vmsvc's", status=answer.status)
+        return errors.BadAnswer(f"an answer with status {answer.status} did not come from vmsvc", status=answer.status)
     given = answer.headers.get("retry-after", "")
     return errors.BY_CODE.get(code, errors.ServiceError)(
         message,

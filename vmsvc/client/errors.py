@@ -37,7 +37,7 @@ class OutcomeUnknown(Unreachable):
 
 
 class BadAnswer(ClientError):
-    """The answer is none of vmsvc's: a proxy's page, or that of another program."""
+    """The answer did not come from vmsvc, but from a proxy or another program."""
 
     code = "bad_answer"
 
@@ -110,7 +110,7 @@ class NoCapacity(ServiceError):
 
 
 class Conflict(ServiceError):
-    """The state of the VM does not allow the action."""
+    """The VM, or another thing that the request names, is in a state that does not allow the action."""
 
     code = "conflict"
 

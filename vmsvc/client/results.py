@@ -112,8 +112,8 @@ class VmList:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a request. `vm`: None when it could not be read. `evicted`: the ids of those who made room.
-    `done` is False when the work still goes on."""
+    """What became of a request. `vm`: None when it could not be read. `evicted`: the ids of the VMs that were evicted
+    for it. `done` is False when the work still goes on."""
 
     message: str
     vm: Vm | None = None

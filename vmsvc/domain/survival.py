@@ -35,8 +35,8 @@ def survival_curve(lives: Sequence[Life]) -> list[tuple[float, float]]:
 
 
 def uptime(curve: Sequence[tuple[float, float]], share_evicted: float) -> float | None:
-    """The age in seconds by which this share of the VMs is evicted; None: so many were not evicted as long as any was
-    watched."""
+    """The age in seconds by which this share of the VMs was evicted; None when fewer than that were evicted within the
+    longest life in the data."""
     return next((seconds for seconds, share in curve if share <= 1 - share_evicted + 1e-12), None)
 
 

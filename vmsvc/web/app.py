@@ -118,10 +118,17 @@ class Application(TornadoApplication):
                         "route": address,
                         "status": status,
                         "duration_ms": duration_ms,
-                        "vm": shorten(handler.path_args[0], 40) if address.startswith("/api/v1/vm/{") else None,
+                        "vm": _vm_of(handler, address),
                     }
                 },
             )
+
+
+def _vm_of(handler: RequestHandler, address: str) -> str | None:
+    """What the path names as the VM; None where it names none, and where it is no UTF-8 (Tornado then has no arguments
+    of it)."""
+    arguments = getattr(handler, "path_args", None)
+    return shorten(arguments[0], 40) if arguments and address.startswith("/api/v1/vm/{") else None
 
 
 @functools.cache

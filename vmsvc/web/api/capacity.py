@@ -208,7 +208,7 @@ class AdviceQuery(Schema):
 class _Basis(OpenObject):
     n = fields.Integer(required=True, metadata={"description": "from so many VMs"})
     too_few = fields.Boolean(
-        required=True, metadata={"description": "true: `n` is below 30, so nothing is concluded; the values are null"}
+        required=True, metadata={"description": "true: `n` is below 30, so rates and percentiles are null"}
     )
 
 
@@ -218,7 +218,9 @@ class EvictionRate(_Basis):
     per_hour = fields.Float(
         required=True,
         allow_none=True,
-        metadata={"description": "evictions for capacity for each hour that one VM runs; rehearsals do not count"},
+        metadata={
+            "description": "evictions for capacity in each hour that one VM runs; practised evictions do not count"
+        },
     )
     evicted = fields.Integer(
         required=True,
@@ -418,8 +420,7 @@ class AdviceHandler(ApiHandler):
         errors=(InvalidRequest, CloudUnavailable, Timeout),
     )
     async def get(self) -> None:
-        """Show how often preemptible VMs of a flavor were evicted, how long they lived, and how long their requests
-        waited.
+        """Show how often preemptible VMs of a flavor were evicted, and how long they lived and waited.
 
         From the service's own record, of at most the newest 5,000 VMs. It says what was, and promises nothing.
         """
