@@ -84,6 +84,8 @@ async def test_every_example_of_the_document_works_and_is_answered_as_shown(clie
     record = await client.record(vm=preemptible)
     await reader.follow("getOneEviction", ref=record[0]["id"])
     await reader.follow("getEvents", query="?type=evict&since=0")
+    await reader.follow("getAdvice")
+    await reader.follow("getMe")
     hook = (await reader.follow("postWebhooks", "evictions", 201)).json["webhook"]["id"]
     for name in ("getWebhooks", "getOneWebhook", "getDeliveries", "postTest", "postRotate"):
         await reader.follow(name, ref=hook)

@@ -136,7 +136,7 @@ async def test_a_refusal_for_good_ends_the_notice_at_once_and_costs_no_round(cli
 
 
 @TENANT
-@grace(1.5)
+@grace(3)
 @pytest.mark.parametrize("hosts", [2])
 @pytest.mark.gen_test(timeout=30)
 async def test_of_several_victims_each_that_cannot_read_its_notice_is_replaced_within_the_round(client, sim, project):

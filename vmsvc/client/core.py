@@ -144,7 +144,12 @@ class Core:
         deadline = self._clock() + timeout
         while True:
             began = self._clock()
-            answer = yield from self._exchange(_waiting(Request("POST", "/vm", body=body), wait, deadline - began, key))
+            try:
+                request = _waiting(Request("POST", "/vm", body=body), wait, deadline - began, key)
+                answer = yield from self._exchange(request)
+            except errors.ClientError as error:
+                error.idempotency_key = key  # the service may have taken the request: with it the caller may go on
+                raise
             outcome = _outcome_of(answer)
             if outcome.done or not wait:
                 return outcome

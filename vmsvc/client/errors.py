@@ -8,9 +8,11 @@ from collections.abc import Mapping
 
 
 class ClientError(Exception):
-    """The root of all errors of `vmsvc.client`."""
+    """The root of all errors of `vmsvc.client`. `idempotency_key` is that of a create: with the same key and the same
+    fields a new `create` makes no second VM."""
 
     code = "client_error"
+    idempotency_key: str | None = None
 
     def __init__(self, message: str, *, status: int | None = None, code: str = "", request_id: str | None = None):
         super().__init__(message)

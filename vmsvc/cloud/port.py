@@ -4,6 +4,7 @@ Every call is a coroutine that is bounded in time and raises only `domain.errors
 is sent at most once per call, because a POST that is sent again makes a second server.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -166,11 +167,12 @@ class OccupantPage:
 class Quota:
     """The project's quota, in the items `instances`, `cores`, `ram` (MiB). A missing limit is unlimited, and a limit
     of 0 is a limit: hence a plain mapping, where `Resources` would not tell the two apart. `metadata_items` is how many
-    items of metadata a server may have."""
+    items of metadata a server may have, `server_group_members` how many servers a server group."""
 
     limit: Mapping[str, int]
     used: Resources
     metadata_items: int = METADATA_ITEMS
+    server_group_members: int = sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +335,8 @@ class Cloud(Volumes, KeptPorts, Protocol):
         """Every network of the project or shared with it."""
 
     async def subnets(self, network_id: str) -> tuple[str, ...]:
-        """The address ranges of a network's subnets: `10.0.0.0/24`."""
+        """The address ranges, as `10.0.0.0/24`, of those of a network's subnets in which a server may have an address
+        of its choice."""
 
     async def find_ports(self, filters: Mapping[str, str]) -> tuple[Port, ...]:
         """The ports that the user sees and that have these values: `id`, `name`, `network_id`, `fixed_ips`."""

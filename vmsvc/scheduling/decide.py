@@ -30,7 +30,8 @@ _UNCOUNTED = "servers came while the cloud was read: the next look tells whether
 
 def decide(request: Request, world: IndexedWorld) -> Decision:
     """The decision for a request without a reservation."""
-    with world.without_victims_of(request.group):
+    # Nova obeys `same_host` only while that server is there.
+    with world.without_victims_of(request.group, request.same_host):
         return objection(request, world) or _decide(with_host_rules(request, world), world)
 
 
@@ -51,18 +52,18 @@ def _decide(request: Request, world: IndexedWorld) -> Decision:
 def review(request: Request, reserved: ReservedCapacity, world: IndexedWorld) -> Decision:
     """The decision for a request with a reservation: place it when its capacity is free; reprieve victims that are no
     longer needed; decide again when its capacity cannot be freed any more."""
-    if isinstance(refusal := objection(request, world), Refuse):
-        return refusal
+    if found := objection(request, world):
+        return found
     request = with_host_rules(request, world)
     noticed = world.victims_of(request.id, State.NOTICED)
     staying = frozenset(vm.id for vm in noticed)
-    found = _reserved_bin(request, reserved, world, staying)
-    if found is None:
+    reserved_bin = _reserved_bin(request, reserved, world, staying)
+    if reserved_bin is None:
         return _decide_again(request, world)
-    bin_, fits_now = found
+    bin_, fits_now = reserved_bin
     if fits_now:
         return Place(reserved.bin if reserved.kind == HOST else None)
-    with world.without_victims_of(request.group):
+    with world.without_victims_of(request.group, request.same_host):
         return (_free_elsewhere(request, world) if noticed else None) or _go_on(request, reserved, bin_, world)
 
 

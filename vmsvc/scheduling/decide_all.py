@@ -8,8 +8,9 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
+from vmsvc.domain.boot_options import options_in
 from vmsvc.domain.evidence import Refusal
 from vmsvc.domain.request import FutileEviction, History, Precedents, Request, too_many_waiting
 from vmsvc.domain.timing import Timing
@@ -336,8 +337,15 @@ def _after_refusal(one: WaitingRequest, refusal: Refuse, knowledge: Knowledge, n
     return replace(
         knowledge,
         history=knowledge.history.after_refusal(one.request.id, one.request_class, futile),
-        networks=knowledge.networks.after_refusal(one.boot.get("network_id"), refusal.message),
+        networks=knowledge.networks.after_refusal(_plain_network(one.boot), refusal.message),
     )
+
+
+def _plain_network(boot: Mapping[str, Any]) -> str | None:
+    """The network that a build shows to be out of order when it gets no port; None where the cause may be another of
+    its networks, or the address that was asked for."""
+    nics = options_in(boot).nics
+    return boot.get("network_id") if len(nics) <= 1 and not any(nic.fixed_ip for nic in nics) else None
 
 
 def _is_futile(request: Request, error: str, history: History) -> bool:

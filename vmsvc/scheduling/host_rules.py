@@ -41,7 +41,11 @@ def members_by_host(request: Request, world: World) -> Mapping[str, int]:
         if vm.id != request.id and (vm.present or not vm.ended):
             places[vm.cloud_id or vm.id] = place_of(vm, world)
     for reserved in world.reservations.values():
-        if reserved.server_group == request.server_group and reserved.vm_id not in (request.id, *world.vms):
+        if (
+            reserved.server_group == request.server_group
+            and reserved.vm_id != request.id
+            and reserved.vm_id not in world.vms
+        ):
             places[reserved.vm_id] = reserved.bin if reserved.kind in (HOST, HOST_GROUP) else ""
     return Counter(filter(None, places.values()))
 

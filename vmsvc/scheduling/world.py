@@ -4,8 +4,8 @@ Quota items (`instances`, `cores`, `ram`) and resource classes (`VCPU`, `MEMORY_
 sum of a quota vector and a resource vector is one vector, in which both shortages can be seen at once.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from vmsvc.domain.evidence import SURE, HostEvidence
@@ -192,15 +192,24 @@ class World:
             yield
 
     @contextmanager
-    def without_victims_of(self, group: str | None) -> Iterator[None]:
-        """In this context no plan has a victim of this eviction group."""
+    def without_victims_of(self, group: str | None, servers: Collection[str] = ()) -> Iterator[None]:
+        """In this context no plan has a victim of this eviction group, and none of these servers (the cloud's ids) is
+        one."""
         budgets, full_budgets = self.budgets, self.full_budgets
         if group is not None:
             self.budgets, self.full_budgets = {**budgets, group: 0}, {**full_budgets, group: 0}
         try:
-            yield
+            with self._untouchable(servers) if servers else nullcontext():
+                yield
         finally:
             self.budgets, self.full_budgets = budgets, full_budgets
+
+    @contextmanager
+    def _untouchable(self, servers: Collection[str]) -> Iterator[None]:
+        with self.trial():
+            for vm in [vm for vm in self.vms.values() if vm.cloud_id in servers]:
+                self.vms.put(replace(vm, untouchable=True))
+            yield
 
     def use_up_budgets(self, groups: Iterable[str]) -> None:
         """An earlier request waits for the budgets of these groups: no later request may use what is left of them."""

@@ -136,6 +136,9 @@ class Commands:
             key_name=request.key_name,
             zone=request.availability_zone,
         )
+        for network in (networks or [resolved.network]) if options.security_groups else ():
+            if not network.filters:
+                raise InvalidRequest(f"the network {network.name} has no port security", "security_groups")
         columns = self._columns(request, resolved, options)
         try:
             async with asyncio.timeout(_ACCEPT_SECONDS):

@@ -21,6 +21,7 @@ from vmsvc.service import volumes
 from vmsvc.service.catalog import Catalog
 
 T = TypeVar("T", Named, ServerGroup)
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ class CreateOptions:
         return (
             BootOptions(
                 nics=tuple(nic for nic, _ in plugged),
-                security_groups=await self._security_groups(asked["security_groups"] or (), networks),
+                security_groups=await self._security_groups(asked["security_groups"] or ()),
                 tags=tuple(asked["tags"] or ()),
                 server_group=await self._server_group(asked["server_group"], hints.get("group")),
                 same_host=await self._servers(hints.get("same_host", ())),
@@ -181,19 +182,16 @@ class CreateOptions:
                 "networks",
             )
         ranges = await self._cloud.subnets(network.id)
-        if not any(ipaddress.ip_address(address) in ipaddress.ip_network(each) for each in ranges):
+        if not any(_is_for_servers(ipaddress.ip_address(address), ipaddress.ip_network(each)) for each in ranges):
             raise InvalidRequest(f"the address {address} is in no subnet of the network {network.name}", "networks")
         if await self._cloud.find_ports({"network_id": network.id, "fixed_ips": f"ip_address={address}"}):
             raise InvalidRequest(f"the address {address} of the network {network.name} is taken", "networks")
 
-    async def _security_groups(self, refs: Sequence[str], networks: Sequence[Network]) -> tuple[str, ...]:
+    async def _security_groups(self, refs: Sequence[str]) -> tuple[str, ...]:
         if not refs:
             return ()
         known = await self._cloud.security_groups()
-        found = tuple(dict.fromkeys(_find(known, ref, "security group", "security_groups").id for ref in refs))
-        if bare := next((network for network in networks if not network.filters), None):
-            raise InvalidRequest(f"the network {bare.name} has no port security", "security_groups")
-        return found
+        return tuple(dict.fromkeys(_find(known, ref, "security group", "security_groups").id for ref in refs))
 
     async def _server_group(self, ref: str | None, hint: str | None) -> str | None:
         if ref is None and hint is None:
@@ -203,7 +201,14 @@ class CreateOptions:
         hinted = _find(known, hint, "server group", "scheduler_hints").id if hint is not None else None
         if found and hinted and found != hinted:
             raise InvalidRequest("its group is not the server_group", "scheduler_hints")
-        return found or hinted
+        (group,) = [one for one in known if one.id == (found or hinted)]
+        most = (await self._cloud.quota()).server_group_members
+        if most <= len(group.members):
+            raise InvalidRequest(
+                f"the server group {group.name} has {len(group.members)} members, and Nova allows {most}",
+                "server_group" if found else "scheduler_hints",
+            )
+        return group.id
 
     async def _servers(self, ids: Sequence[str]) -> tuple[str, ...]:
         for server_id in ids:
@@ -221,6 +226,14 @@ def _find(known: Sequence[T], ref: str, what: str, name: str) -> T:
         problem = f"{len(found)} have the name {ref!r}: use the id" if found else f"there is no {what} {ref!r}"
         raise InvalidRequest(problem, name)
     return found[0]
+
+
+def _is_for_servers(address: _Address, subnet: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
+    """True for an address of the subnet that is not the network's own, and not that for all of its servers."""
+    if address not in subnet:
+        return False
+    ends = (subnet.network_address, subnet.broadcast_address) if subnet.version == 4 and subnet.prefixlen < 31 else ()
+    return address not in ends
 
 
 def _is_id(ref: str) -> bool:

@@ -116,7 +116,8 @@ SELECT extract(epoch FROM least(
 UNPLUGGED = """
 SELECT outcome ->> 'message' FROM vm failed
 WHERE state = 'failed' AND ended_at > clock_timestamp() - make_interval(secs => %(seconds)s)
-    AND boot ->> 'network_id' = %(network)s
+    AND boot ->> 'network_id' = %(network)s AND coalesce(jsonb_array_length(boot #> '{options,nics}'), 0) <= 1
+    AND boot #> '{options,nics,0,fixed_ip}' IS NULL
     AND outcome ->> 'message' LIKE '%%Failed to allocate the network%%' AND NOT EXISTS (
         SELECT FROM vm later WHERE later.state NOT IN ('evicted', 'deleted', 'failed', 'lost')
             AND later.boot ->> 'network_id' = failed.boot ->> 'network_id' AND later.launched_at > failed.ended_at)

@@ -160,3 +160,26 @@ def test_a_tenant_evicts_on_no_hostid_that_the_group_forbids():
     world.locations = {"M": "id-of-sim-1", "N": "id-of-sim-2"}
     world.server_groups = {"g": replace(group, members=frozenset("MN"))}
     assert isinstance(decide(asked, world), Refuse)
+
+
+@pytest.mark.parametrize("make", [operator, tenant], ids=["operator", "tenant"])
+def test_a_server_that_a_hint_names_is_no_victim(make):
+    """Though it would be the cheapest: once it is gone, Nova has no host that is the same as its."""
+    cheap, dear = vm("cheap", 2, host="sim-1"), vm("dear", 2, host="sim-1", lost_work=9)
+    facts = {"locations": {"CHEAP": "sim-1" if make is operator else "id-of-sim-1"}}
+    if make is operator:
+        facts["hosts"] = [host("sim-1", [cheap, dear])]
+    else:
+        facts["limit"] = {"instances": 2}
+    assert decide(request(), make(cheap, dear, **facts)).victims == ("cheap",)
+    world = make(cheap, dear, **facts)
+    plan = decide(request(same_host=("CHEAP",)), world)
+    assert isinstance(plan, Evict) and plan.victims == ("dear",)
+    assert not world.vms["cheap"].untouchable
+
+
+def test_a_request_whose_group_could_not_be_read_keeps_its_plan():
+    victim = vm("v", 4, host="sim-1", state=State.NOTICED, evicted_for="wanted")
+    kept = replace(reserved("wanted", HOST, "sim-1"), server_group="g")
+    world = operator(victim, hosts=[host(name, [victim]) for name in PLACES], kept=[kept], server_groups={})
+    assert isinstance(review(request(server_group="g"), kept, world), Wait)

@@ -103,10 +103,12 @@ class CatalogCalls(Caller):
         )
 
     async def subnets(self, network_id: str) -> tuple[str, ...]:
-        """The address ranges of a network's subnets."""
+        """The address ranges of those of a network's subnets in which a server may have an address of its choice."""
         request = CloudRequest("subnets", "network", "GET", "/subnets", {"network_id": network_id})
-        found, _ = await self._calls.list(request, "subnets", lambda raw: str(raw["cidr"]))
-        return found
+        found, _ = await self._calls.list(
+            request, "subnets", lambda raw: str(raw["cidr"]) if parse.subnet(raw)[1] is not None else ""
+        )
+        return tuple(filter(None, found))
 
     async def security_groups(self) -> tuple[Named, ...]:
         """The security groups of the project. An admin is shown those of all projects without the filter."""

@@ -224,11 +224,12 @@ def quota(raw: Json) -> Quota:
     """GET /limits; a limit of -1 is none."""
     absolute = raw["limits"]["absolute"]
     limits = {item: int(absolute[most]) for item, (most, _) in QUOTA.items()}
-    items = int(absolute.get("maxServerMeta", METADATA_ITEMS))
+    items, members = int(absolute.get("maxServerMeta", METADATA_ITEMS)), int(absolute.get("maxServerGroupMembers", -1))
     return Quota(
         limit={item: most for item, most in limits.items() if most >= 0},
         used=Resources({item: int(absolute[used]) for item, (_, used) in QUOTA.items()}),
         metadata_items=items if items >= 0 else sys.maxsize,
+        server_group_members=members if members >= 0 else sys.maxsize,
     )
 
 

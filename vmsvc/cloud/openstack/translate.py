@@ -42,6 +42,7 @@ SENTENCES: tuple[Rule, ...] = (
         r"^Maximum number of metadata items|\bserver_metadata_items is over limit",
         lambda text: InvalidRequest(text, "metadata"),
     ),
+    _rule({403}, r"^Quota exceeded, too many servers in group", lambda text: InvalidRequest(text, "server_group")),
     # Nova's default policy says this to all but admins; no eviction changes that.
     _rule({403}, r"^Only volume-backed servers", lambda text: InvalidRequest(text, "flavor")),
     # Nova: 403 on POST /servers. Neutron: 409 OverQuota, or through Nova "Maximum number of ports exceeded".

@@ -122,7 +122,8 @@ def _follow(work: Unit, row: Vm, lineage: Lineage, following: _Following | None)
     columns = {**_columns(row), "attempt": following.what.attempt}
     match following.what:
         case Restart() as restart:
-            wait_until = work.now + timedelta(seconds=lineage.restart_within_seconds)
+            # From the eviction on: an older release may have evicted it long ago.
+            wait_until = (row.ended_at or work.now) + timedelta(seconds=lineage.restart_within_seconds)
             columns |= {"not_before": following.not_before, "wait_until": wait_until}
             _start(work, following.vm_id, columns, restart)
             lineages.change(lineage, restarts=restart.attempt, short_lives=restart.short_lives)

@@ -91,12 +91,12 @@ class Backlog:
     @property
     def traits(self) -> frozenset[str]:
         """The traits that requests of the queue name."""
-        return frozenset(trait for trait, count in self._traits.items() if count > 0)
+        return frozenset(trait for trait, count in tuple(self._traits.items()) if count > 0)
 
     @property
     def server_groups(self) -> frozenset[str]:
         """The server groups that requests of the queue name."""
-        return frozenset(group for group, count in self._server_groups.items() if count > 0)
+        return frozenset(group for group, count in tuple(self._server_groups.items()) if count > 0)
 
     def refusals(self, rows: Iterable[Vm | QueuedRow]) -> Mapping[Hashable, Refused]:
         """By `place_of`, what the cloud said last, for lack of capacity, of requests that wait; empty while none waits
