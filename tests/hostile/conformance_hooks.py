@@ -30,7 +30,7 @@ BEYOND_SCHEMA = {
         "fallback_after_evictions",
         "keep_address",
         *("networks", "security_groups", "tags", "server_group", "scheduler_hints"),
-        *("trusted_image_certificates", "block_device_mapping_v2"),
+        *("trusted_image_certificates", "block_device_mapping_v2", "count"),
     },
     "PATCH /api/v1/vm/{id}": {"on_eviction"},
     "POST /api/v1/webhooks": {"url"},
