@@ -142,19 +142,19 @@ class Core:
             raise ValueError("an Idempotency-Key is 1 to 255 printable ASCII characters")
         body = _without_none({"is_preemptible": is_preemptible, **fields})
         deadline = self._clock() + timeout
-        while True:
-            began = self._clock()
-            try:
+        try:
+            while True:
+                began = self._clock()
                 request = _waiting(Request("POST", "/vm", body=body), wait, deadline - began, key)
                 answer = yield from self._exchange(request)
-            except errors.ClientError as error:
-                error.idempotency_key = key  # the service may have taken the request: with it the caller may go on
-                raise
-            outcome = _outcome_of(answer)
-            if outcome.done or not wait:
-                return outcome
-            vm_id = answer.headers.get("location", "").rpartition("/")[2]
-            yield from self._await_turn(began, deadline, f"vm {vm_id} is not active yet", vm_id, key)
+                outcome = _outcome_of(answer)
+                if outcome.done or not wait:
+                    return outcome
+                vm_id = answer.headers.get("location", "").rpartition("/")[2]
+                yield from self._await_turn(began, deadline, f"vm {vm_id} is not active yet", vm_id)
+        except errors.ClientError as error:
+            error.idempotency_key = key  # the service may have taken the request: with it the caller may go on
+            raise
 
     def plan(self, is_preemptible: bool, **fields: Unpack[VmFields]) -> Flow[results.Plan]:
         """Show what a create would do now: placed, evicts whom and why, waits, or refused. It changes nothing."""
@@ -401,13 +401,11 @@ class Core:
             yield Pause(pause)
         raise AssertionError("unreachable")
 
-    def _await_turn(
-        self, began: float, deadline: float, message: str, vm_id: str, key: str | None = None
-    ) -> Flow[None]:
+    def _await_turn(self, began: float, deadline: float, message: str, vm_id: str) -> Flow[None]:
         """Wait until the service may be asked once more for an outcome. Raises StillPending."""
         pause = max(0.0, began + BETWEEN_TURNS - self._clock())
         if self._clock() + pause >= deadline:
-            raise errors.StillPending(message, vm_id=vm_id, idempotency_key=key)
+            raise errors.StillPending(message, vm_id=vm_id)
         if pause:
             yield Pause(pause)
 

@@ -45,15 +45,14 @@ class BadAnswer(ClientError):
 
 
 class StillPending(ClientError):
-    """The time of a wait is over, and the work goes on. `vm_id` names the VM. `idempotency_key` is that of a create:
-    with the same key and the same fields a new `create` waits for the same VM."""
+    """The time of a wait is over, and the work goes on. `vm_id` names the VM. After a create, a new `create` with the
+    error's `idempotency_key` and the same fields waits for the same VM."""
 
     code = "still_pending"
 
-    def __init__(self, message: str, *, vm_id: str = "", idempotency_key: str | None = None):
+    def __init__(self, message: str, *, vm_id: str = ""):
         super().__init__(message)
         self.vm_id = vm_id
-        self.idempotency_key = idempotency_key
 
 
 class ServiceError(ClientError):

@@ -30,6 +30,12 @@ def keys(driver):
 class TestOfCreates:
     """`create`."""
 
+    def test_an_error_has_the_key_with_which_a_new_create_makes_no_second_vm(self):
+        driver = Driver(LOST, *[AWAY] * 200)
+        with pytest.raises(errors.Unreachable) as caught:
+            driver.run(Core.create, True)
+        assert caught.value.idempotency_key and set(keys(driver)) == {caught.value.idempotency_key}
+
     def test_it_keeps_its_key_and_its_body_over_lost_answers_and_refusals(self):
         busy = refusal(429, "too_many_requests", retry_after="7")
         driver = Driver(AWAY, LOST, busy, refusal(503, "unavailable", retry_after="2"), PENDING, LOST, CREATED)
