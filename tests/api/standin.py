@@ -258,6 +258,6 @@ class Webhooks:
         return WEBHOOK
 
     async def deliveries(self, webhook_id: str, *query: object) -> tuple[list[dict], int | None]:
-        """An empty last page."""
+        """No delivery, on a page that is the last."""
         del webhook_id, query
         return [], None

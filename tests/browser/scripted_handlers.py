@@ -80,18 +80,18 @@ class Health(Base):
 
 
 class Me(Base):
-    """`/api/v1/me`."""
+    """`/api/v1/me`: name and role of who looks at the page."""
 
     def get(self) -> None:
-        """As scripted."""
+        """The principal that the test has set."""
         self.finish(self.api.me)
 
 
 class Ready(Base):
-    """`/readyz`."""
+    """`/readyz`: what does not work."""
 
     def get(self) -> None:
-        """As scripted."""
+        """503 while one of the parts that the test has set is not "ok"."""
         ready = all(text == "ok" for text in self.api.parts.values())
         self.set_status(200 if ready else 503)
         self.finish({"status": "ready" if ready else "not ready", "parts": self.api.parts})
@@ -137,7 +137,7 @@ class Vm(Base):
             self.finish({"on_eviction": "end", "restarts_left": 0, "lineage": []} | vm | self.api.views.get(vm_id, {}))
 
     def patch(self, vm_id: str) -> None:
-        """Restarts end."""
+        """End the restarts of the VM's lineage, whatever the body asks for."""
         self.api.views[vm_id] |= {"on_eviction": "end", "restarts_left": 0}
         vm = self.api.find(vm_id)
         self.finish({"code": "200", "message": f"vm {vm_id} was changed", "vm": vm | self.api.views[vm_id]})

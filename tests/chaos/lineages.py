@@ -146,7 +146,7 @@ async def run(folder: Path, postgres, lineages: int, deletes: int, seed: int) ->
 
 
 def main() -> int:
-    """0, or AssertionError."""
+    """Run the tries with the numbers of the environment. Returns 0; raises AssertionError for what it finds."""
     folder = Path(tempfile.mkdtemp(prefix="vmsvc-lineages-"))
     try:
         with server_with("template") as postgres:

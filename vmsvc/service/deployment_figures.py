@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmsvc.domain.errors import VmsvcError
+from vmsvc.domain.resources import Resources, total
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.scheduler import Scheduler
 from vmsvc.store import vms
@@ -70,11 +71,7 @@ def _without_unlimited(amounts: Mapping[str, int | None]) -> dict[str, int]:
 
 
 def _sums(hosts: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    """By what it is (capacity, used, free, ...) the sum of each resource class."""
-    found: dict[str, dict[str, int]] = {}
-    for host in hosts:
-        for name in _AMOUNTS:
-            amounts = found.setdefault(name, dict.fromkeys(host["capacity"], 0))
-            for resource, amount in host[name].items():
-                amounts[resource] = amounts.get(resource, 0) + amount
-    return found
+    """By what it is (capacity, used, free, ...) the sum of each resource class, 0 included."""
+    sums = {name: total(Resources(host[name]) for host in hosts) for name in _AMOUNTS}
+    zeros = dict.fromkeys(sums["capacity"], 0)
+    return {name: {**zeros, **amounts} for name, amounts in sums.items()}

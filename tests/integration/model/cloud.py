@@ -227,7 +227,7 @@ class ModelCloud:
         await self.gate("rehearse")
 
     async def server_group(self, group_id: str) -> ServerGroup:
-        """There are none."""
+        """Raises NotFound: this cloud has no server groups."""
         raise NotFound(f"there is no server group {group_id}")
 
     async def ports_left(self) -> None:
