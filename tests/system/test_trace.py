@@ -7,6 +7,7 @@ import platform
 
 import pytest
 
+from tests.system.client import until
 from vmsvc import __version__
 from vmsvc.log import JsonLogFormatter
 from vmsvc.service import deployment_figures, trace
@@ -114,6 +115,8 @@ async def test_whatever_changes_a_vm_the_log_says_for_which_request_and_for_whom
     created = await client.create(False, headers={"X-Request-Id": ONE})
     deleted = await client.call("DELETE", f"/api/v1/vm/{created.id}", headers={"X-Request-Id": OTHER})
     assert deleted.status == 200
+    # The service writes the line of an answer after it has sent the answer.
+    await until(lambda: f"DELETE /api/v1/vm/{created.id} 200 " in process.text(), "the line of the answer")
     lines = [json.loads(line) for line in process.text().splitlines()]
     told = [
         (
