@@ -1,5 +1,6 @@
 """Which hosts a server group and hints leave to a request, and that no VM is evicted on the others."""
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -176,6 +177,29 @@ def test_a_server_that_a_hint_names_is_no_victim(make):
     plan = decide(request(same_host=("CHEAP",)), world)
     assert isinstance(plan, Evict) and plan.victims == ("dear",)
     assert not world.vms["cheap"].untouchable
+
+
+def test_no_hint_costs_the_server_that_it_names_on_random_full_clouds():
+    rng, plans = random.Random(7), 0
+    for _ in range(300):
+        vms = [
+            vm(f"{place}-{number}", host=place, lost_work=rng.randrange(9), priority=rng.randrange(2))
+            for place in PLACES
+            for number in range(4)
+        ]
+        named = rng.sample(vms, rng.randrange(1, 4))
+        same, different = named[: rng.randrange(1, 4)], named[2:]
+        wanted = request(
+            cpus=rng.randrange(1, 4),
+            same_host=tuple(one.cloud_id for one in same),
+            different_host=tuple(one.cloud_id for one in different),
+        )
+        decision = decide(wanted, world_of(None, *vms))
+        if isinstance(decision, Evict):
+            plans += 1
+            assert not set(decision.victims) & {one.id for one in same}
+            assert decision.bin in {one.host for one in same} - {one.host for one in different}
+    assert plans > 150
 
 
 def test_a_request_whose_group_could_not_be_read_keeps_its_plan():
