@@ -32,7 +32,7 @@ from vmsvc.scheduling.decisions import Place
 from vmsvc.scheduling.restarts import RestartGuard
 from vmsvc.scheduling.verification import Verified
 from vmsvc.service.scheduling.apply import apply
-from vmsvc.service.scheduling.queue import waiting_queue
+from vmsvc.service.scheduling.pending_work import pending_work
 from vmsvc.service.scheduling.requests import knowledge_of, rows_of, turns_of, waiting_requests
 from vmsvc.service.scheduling.snapshot import Snapshot
 from vmsvc.simulator.postgres import Postgres
@@ -112,9 +112,9 @@ class Queue:
         """A pass, without what it asks of the cloud."""
         counted = frozenset(self._cloud._hosts)  # pylint: disable=protected-access
         snapshot = Snapshot(float("inf"), Quota({}, Resources()), Watch(), Verified(counted=counted))
-        queue = waiting_queue()
+        pending = pending_work()
         with unit(Lock.SCHEDULER) as work, self._cloud.world_cache.at(snapshot, work.now, True) as view:
-            turns = turns_of(view, queue.ids, snapshot.began, work.now)
+            turns = turns_of(view, pending.ids, snapshot.began, work.now)
             knowledge = knowledge_of(turns, view, snapshot, work.now, Timing(), 10_000, RestartGuard())
             plan = decide_all(waiting_requests(turns, view, knowledge), view.world, knowledge)
             if isinstance(plan, Commit):

@@ -20,8 +20,8 @@ from vmsvc.scheduling.queue_order import positions
 from vmsvc.scheduling.restarts import RestartGuard, SteadyCapacity
 from vmsvc.scheduling.verification import Verified
 from vmsvc.service.scheduling import deadlines, requests
-from vmsvc.service.scheduling.backlog import entry_of
-from vmsvc.service.scheduling.queue import waiting_queue
+from vmsvc.service.scheduling.pending_work import pending_work
+from vmsvc.service.scheduling.request_queue import entry_of
 from vmsvc.service.scheduling.requests import turns_of
 from vmsvc.service.scheduling.scheduler import _more_wait
 from vmsvc.service.scheduling.snapshot import Snapshot
@@ -43,12 +43,12 @@ def test_a_request_that_waits_is_in_the_queue_and_one_that_builds_with_a_reserva
     with unit() as work:
         ledger.reserve(work, builds.id, "quota", "project", {})
     move(builds, State.BUILDING)
-    assert waiting_queue().ids == {waits.id}
+    assert pending_work().ids == {waits.id}
 
 
 def test_a_vm_that_leaves_for_no_request_makes_no_queue():
     move(move(new_vm(is_preemptible=True), State.BUILDING, State.ACTIVE), State.NOTICED)
-    assert waiting_queue().ids == frozenset()
+    assert pending_work().ids == frozenset()
 
 
 def test_a_reservation_of_a_request_that_has_ended_is_in_the_queue():
@@ -56,24 +56,24 @@ def test_a_reservation_of_a_request_that_has_ended_is_in_the_queue():
     with unit() as work:
         ledger.reserve(work, ended.id, "quota", "project", {})
     move(ended, State.DELETING, State.DELETED)
-    assert waiting_queue().ids == {ended.id}
+    assert pending_work().ids == {ended.id}
 
 
 def test_the_queue_changes_when_an_eviction_ends_and_not_when_it_begins():
     victim = noticed(new_vm())
-    before = waiting_queue()
+    before = pending_work()
     victim = move(victim, State.EVICTING)
-    assert waiting_queue() == before
+    assert pending_work() == before
     move(victim, State.EVICTED)
-    assert waiting_queue() != before
+    assert pending_work() != before
 
 
 def test_the_victims_that_a_pass_has_noticed_itself_do_not_change_the_queue():
     request, victim = new_vm(), move(new_vm(is_preemptible=True), State.BUILDING, State.ACTIVE)
-    before = waiting_queue()
+    before = pending_work()
     move(victim, State.NOTICED, evicted_for=request.id)
-    assert waiting_queue() != before
-    assert waiting_queue() == before.with_noticed([victim.id])
+    assert pending_work() != before
+    assert pending_work() == before.with_noticed([victim.id])
 
 
 def test_a_host_is_counted_when_capacity_is_reserved_there_and_no_victim_is_leaving():
@@ -81,18 +81,18 @@ def test_a_host_is_counted_when_capacity_is_reserved_there_and_no_victim_is_leav
     victim = move(move(new_vm(is_preemptible=True), State.BUILDING, State.ACTIVE, host="h1"), State.NOTICED)
     with unit() as work:
         ledger.reserve(work, request.id, "host", "h1", {})
-    assert not waiting_queue().hosts
+    assert not pending_work().hosts
     move(victim, State.EVICTING, State.EVICTED)
-    assert waiting_queue().hosts == {"h1"}
+    assert pending_work().hosts == {"h1"}
     move(request, State.BUILDING)
-    assert not waiting_queue().hosts
+    assert not pending_work().hosts
 
 
 def test_the_queue_changes_when_the_cloud_refuses_a_request():
     row = new_vm()
-    before = waiting_queue()
+    before = pending_work()
     move(row, State.BUILDING, State.PENDING)
-    assert waiting_queue().ids == before.ids and waiting_queue() != before
+    assert pending_work().ids == before.ids and pending_work() != before
 
 
 # ---------------------------------------------------------------- the queue and its deadlines
@@ -168,21 +168,21 @@ def test_a_request_waits_for_as_long_as_it_says_and_for_as_long_as_its_patience(
 
 def test_the_queue_is_told_by_one_of_its_requests_and_is_no_reason_for_a_pass():
     row = asked(60)
-    assert waiting_queue().ids == {row.id} and not waiting_queue().backlog
+    assert pending_work().ids == {row.id} and not pending_work().queued
     put(row)
-    queue = waiting_queue()
-    assert not queue.ids and not queue.moving and queue.backlog and queue
+    before = pending_work()
+    assert not before.ids and not before.moving and before.queued and before
     put(asked(60))
-    assert waiting_queue() == queue
+    assert pending_work() == before
 
 
 def test_a_restart_that_is_put_off_is_not_in_the_queue_before_its_time():
     row = past(asked(60), not_before=-20)
-    assert not waiting_queue()
+    assert not pending_work()
     with reading():
         assert 19 < waiting.seconds_to_next_deadline() < 20
     past(row, not_before=1)
-    assert waiting_queue().ids == {row.id}
+    assert pending_work().ids == {row.id}
 
 
 def test_a_wait_ends_by_the_clock_of_the_database_and_says_what_lacked(store):
@@ -212,7 +212,7 @@ def test_a_preemptible_request_falls_back_in_time_to_be_planned_for(store):
     assert row.fell_back_at and row.updated_at == row.fell_back_at > row.wait_until
     state, data = last_event(store, row)
     assert state == "fell_back" and not data["vm"]["is_preemptible"]
-    assert waiting_queue().ids == {row.id}
+    assert pending_work().ids == {row.id}
 
 
 def met(row):
@@ -324,7 +324,7 @@ def test_a_standard_successor_in_its_pause_does_not_keep_others_from_being_plann
     snapshot, cache = Snapshot(0.0, Quota({}, Resources()), Watch(), Verified()), WorldCache(Policy(), Timing())
     paused = past(successor(is_preemptible=False), updated_at=3600, not_before=-3600)
     moment = asked().updated_at + timedelta(milliseconds=10)
-    ids = waiting_queue().ids
+    ids = pending_work().ids
     assert paused.id not in ids
     for over in (False, True):
         if over:
@@ -345,13 +345,13 @@ def test_when_its_patience_is_over_the_scheduler_decides_about_a_request_anew():
     row = past(put(asked(60, None, 20)), patience_until=1)
     deadlines._meet_deadlines()  # pylint: disable=protected-access
     row = read(row.id)
-    assert (row.patience_until, row.queued_why) == (None, None) and waiting_queue().ids == {row.id}
+    assert (row.patience_until, row.queued_why) == (None, None) and pending_work().ids == {row.id}
 
 
 def test_a_request_that_leaves_the_queue_is_in_it_no_more():
     building, deleted = move(put(asked(60)), State.BUILDING), move(put(asked(60)), State.DELETING)
     assert building.queued_why is None and deleted.queued_why is None
-    assert not waiting_queue().backlog
+    assert not pending_work().queued
 
 
 def test_no_more_requests_of_an_owner_are_accepted_than_may_wait():
@@ -406,12 +406,12 @@ def test_a_pass_reads_the_first_of_the_queue_in_its_order_and_what_changed():
 
     def turns():
         with unit() as work, cache.at(snapshot, work.now, True) as view:
-            return [turn.row.id for turn in turns_of(view, waiting_queue_ids, float("inf"), work.now)]
+            return [turn.row.id for turn in turns_of(view, pending_ids, float("inf"), work.now)]
 
-    waiting_queue_ids = frozenset()
+    pending_ids = frozenset()
     assert turns() == [other.id, rows[0].id]
     standard = asked(60)
-    waiting_queue_ids = {standard.id}
+    pending_ids = {standard.id}
     move(rows[0], State.DELETING)
     assert turns() == [standard.id, other.id, rows[1].id]
     with unit() as work, cache.at(snapshot, work.now, True) as view:

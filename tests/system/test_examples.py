@@ -22,6 +22,13 @@ OPERATIONS = {
 JSON = "application/json"
 
 
+#: A call on a page: at the beginning of a line, with all lines that it continues on; or within a sentence.
+CALL = re.compile(
+    r"""(?:^ *|`)(curl (?:-[^|`#\n]*)?"\$URL/(?:'[^']*'|\\\n|[^|`#\n'])*)""",
+    re.MULTILINE,
+)
+
+
 def lacking(example, real, where=""):
     """The keys of an example that the real thing has not. What is null or empty in either says nothing, and where all
     values are numbers the keys are data: priorities, resource classes."""
@@ -162,16 +169,17 @@ class TestOfTheDocuments:
     async def test_every_call_on_a_page_is_answered(self, client):
         pages = [path for path in sorted(ROOT.glob("docs/**/*.md")) if "_build" not in path.parts]
         text = "".join(path.read_text("utf-8") for path in pages)
-        calls = set(re.findall(r"(?:^ *|`)(curl (?:-[^|`#\n]*)?\"\$URL/[^|`#\n]*)", text, re.MULTILINE))
+        calls = set(CALL.findall(text))
         assert len(calls) > 5
         made = await client.call("POST", f"{API}/webhooks", {"url": "https://127.0.0.1:1/"})
         for call in sorted(calls):
+            one = (await client.create(True)).id
             environ = {
                 "PATH": os.environ["PATH"],
                 "URL": f"http://127.0.0.1:{client.port}",
                 "TOKEN": "unused",
                 "HOOK": made.json["webhook"]["id"],
-                "ID": (await client.create(True)).id,
+                "ID": one,
             }
             process = await asyncio.create_subprocess_exec(
                 "bash",
@@ -184,3 +192,4 @@ class TestOfTheDocuments:
             out, complaint = await process.communicate()
             assert process.returncode == 0, (call, complaint)
             json.loads(out)
+            await client.call("DELETE", f"{API}/vm/{one}")  # so that the cloud has capacity for every call

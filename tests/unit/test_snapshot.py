@@ -10,7 +10,7 @@ from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
 from vmsvc.scheduling.candidates import Policy, as_candidate
-from vmsvc.service.scheduling.backlog import Refused
+from vmsvc.service.scheduling.request_queue import Refused
 from vmsvc.service.scheduling.requests import request_of
 from vmsvc.service.scheduling.world_builder import CloudChanges, Commitments, WorldBuilder
 from vmsvc.store.models import Reservation, Vm

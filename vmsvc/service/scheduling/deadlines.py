@@ -17,7 +17,7 @@ from vmsvc.scheduling.restarts import RESTART_SPAN_SECONDS
 from vmsvc.service import trace
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.apply import fail
-from vmsvc.service.scheduling.backlog import owner_of
+from vmsvc.service.scheduling.request_queue import owner_of
 from vmsvc.store import lineages, vms, waiting
 from vmsvc.store.db import Lock, Unit, connected, unit
 from vmsvc.store.models import Vm

@@ -18,7 +18,7 @@ from vmsvc.scheduling.queue_order import OVERTAKEN_SECONDS, Offer, QueueEntry, Q
 from vmsvc.scheduling.restarts import RESTART_SPAN_SECONDS, RestartGuard, SteadyCapacity
 from vmsvc.scheduling.verification import Networks, Verified, WaitingRequest
 from vmsvc.scheduling.world import HOST
-from vmsvc.service.scheduling.backlog import Refused, entry_of, owner_of, place_of, refused
+from vmsvc.service.scheduling.request_queue import Refused, entry_of, owner_of, place_of, refused
 from vmsvc.service.scheduling.snapshot import Snapshot
 from vmsvc.service.scheduling.verdicts import key_of
 from vmsvc.service.scheduling.world_cache import View
@@ -49,12 +49,12 @@ def turns_of(view: View, ids: Collection[str], began: float, now: datetime) -> l
 
     A request that the cloud refused may have come back since then. This pass cannot decide about it, so none of the
     queue behind it gets a turn: the next pass begins at once, and keeps the order."""
-    backlog = view.backlog
-    hot, missed = backlog.undecided.intersection(ids), backlog.undecided.difference(ids)
+    queue = view.queue
+    hot, missed = queue.undecided.intersection(ids), queue.undecided.difference(ids)
     undecided = [row for row in vms.of_ids(hot) if row.state == State.PENDING and row.queued_why is None] if hot else []
     returned: list[Vm | QueuedRow] = [*refused_requests(missed)] if missed else []
-    shares = backlog.shares(now, {owner_of(row) for row in (*undecided, *returned)})
-    offers = backlog.offers(shares)
+    shares = queue.shares(now, {owner_of(row) for row in (*undecided, *returned)})
+    offers = queue.offers(shares)
     returned += [row for row, _, known_since in offers if known_since >= began and row.refusal]
     first_returned = min((queue_key(entry_of(row), shares) for row in returned), default=None)
     turns = [Turn(row, queue_key(entry_of(row), shares), None) for row in undecided]
@@ -68,13 +68,13 @@ def turns_of(view: View, ids: Collection[str], began: float, now: datetime) -> l
 def before_in_queue(request: Request, view: View, now: datetime) -> tuple[QueueKey, int, Overtaken]:
     """The place of a request in the queue's order, how many requests of the queue would come before it, and those of
     them that may not be overtaken."""
-    backlog = view.backlog
+    queue = view.queue
     entry = QueueEntry(request.id, request.is_preemptible, request.priority, request.owner, request.came)
-    shares = backlog.shares(now, {request.owner})
-    overtaken, key = Overtaken(backlog.overdue_at(now, shares)), queue_key(entry, shares)
-    for row, offer, _ in backlog.offers(shares):
+    shares = queue.shares(now, {request.owner})
+    overtaken, key = Overtaken(queue.overdue_at(now, shares)), queue_key(entry, shares)
+    for row, offer, _ in queue.offers(shares):
         overtaken.add(request_of(row, now, None), offer.shape, False)
-    return key, backlog.lanes.ahead(key, shares), overtaken
+    return key, queue.lanes.ahead(key, shares), overtaken
 
 
 def rows_of(plan: Commit, turns: Sequence[Turn]) -> dict[str, Vm]:
@@ -94,7 +94,7 @@ def is_overdue(row: Vm | QueuedRow, now: datetime) -> bool:
 def waiting_requests(turns: Sequence[Turn], view: View, knowledge: Knowledge) -> list[WaitingRequest]:
     """These requests as the decisions see them."""
     ended = max((row.ended_at for row in view.rows.in_states(*FINAL) if row.ended_at and row.cloud_id), default=None)
-    refusals = {} if view.world.operator else view.backlog.refusals(turn.row for turn in turns)
+    refusals = {} if view.world.operator else view.queue.refusals(turn.row for turn in turns)
     cooling = ledger.cooldowns()
     tried = [turn.row.id for turn in turns if turn.row.refusal and turn.row.rounds]
     had_victims = ledger.with_victims(tried) if tried else frozenset()
@@ -166,7 +166,7 @@ def knowledge_of(
         now,
         [
             row
-            for row in map(view.rows.__getitem__, view.backlog.undecided)
+            for row in map(view.rows.__getitem__, view.queue.undecided)
             if not row.is_preemptible and row.id not in view.world.reservations and not is_paused(row, now)
         ],
         timing.settle,
@@ -182,9 +182,9 @@ def knowledge_of(
         settling,
         snapshot.settled,
         timing,
-        view.backlog.lanes.of_owner,
+        view.queue.lanes.of_owner,
         most_waiting,
-        view.backlog.overdue_at(now, view.backlog.shares(now, {owner_of(row) for row in rows})),
+        view.queue.overdue_at(now, view.queue.shares(now, {owner_of(row) for row in rows})),
         guard,
     )
 

@@ -42,8 +42,8 @@ from vmsvc.scheduling.verification import Verification, WaitingRequest, by_verdi
 from vmsvc.service.events.listener import wait_for_wakeup
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.apply import ChangedMeanwhile, apply, clean_up, find_stale_commitments
+from vmsvc.service.scheduling.pending_work import PendingWork, pending_work
 from vmsvc.service.scheduling.preview import preview_all
-from vmsvc.service.scheduling.queue import Queue, waiting_queue
 from vmsvc.service.scheduling.requests import (
     before_in_queue,
     guard_of,
@@ -109,7 +109,7 @@ class Scheduler:
         self._observers = observers
         self.max_waiting = world_cache.max_waiting  # requests of one owner in the queue
         self._steady = SteadyCapacity()
-        self._queue: Queue | None = None  # as the last pass that decided found it ...
+        self._decided: PendingWork | None = None  # as the last pass that decided found it ...
         self._again_at = 0.0  # ... and when a pass is made though nothing has changed
         #: Requests that wait for capacity, as of the last pass.
         self.waiting = 0
@@ -132,24 +132,24 @@ class Scheduler:
     async def _pass(self) -> float:
         """Decide for all requests that waited before the cloud was read. Returns the seconds to the next pass, 0 when
         no request waits."""
-        queue = await self._runtime.offload(waiting_queue)
-        self.waiting = len(queue.ids) + (self._world_cache.queued if queue.backlog else 0)
+        pending = await self._runtime.offload(pending_work)
+        self.waiting = len(pending.ids) + (self._world_cache.queued if pending.queued else 0)
         left = self._again_at - time.monotonic()
-        if not queue or (queue == self._queue and left > 0):
-            return left if queue else 0
-        take = functools.partial(self._snapshots.quick_snapshot, hosts=queue.hosts)
+        if not pending or (pending == self._decided and left > 0):
+            return left if pending else 0
+        take = functools.partial(self._snapshots.quick_snapshot, hosts=pending.hosts)
         named = (
-            queue.traits | self._world_cache.queued_traits,
-            queue.server_groups | self._world_cache.queued_server_groups,
+            pending.traits | self._world_cache.queued_traits,
+            pending.server_groups | self._world_cache.queued_server_groups,
         )
         try:
-            done = await self._verified(take, named, self._decide_and_apply, queue.ids)
+            done = await self._verified(take, named, self._decide_and_apply, pending.ids)
         except ChangedMeanwhile as changed:
             log.info("the plan for %s is made again: %s changed meanwhile", *changed.args)
             return self._timing.pass_while_waiting
         if not isinstance(done, Commit):
             return self._timing.pass_while_waiting
-        self._queue, self._again_at = queue.with_noticed(done.noticed), time.monotonic() + done.wait
+        self._decided, self._again_at = pending.with_noticed(done.noticed), time.monotonic() + done.wait
         if done.acts:
             self._wake()
         return _AT_ONCE if done.again else done.wait
@@ -220,7 +220,7 @@ class Scheduler:
             if not isinstance(plan, Commit):
                 return plan, {}
             rows = rows_of(plan, turns)
-            positions = view.backlog.positions(plan, rows, work.now)
+            positions = view.queue.positions(plan, rows, work.now)
             apply(work, plan, rows, self._grace, self._world_cache.evidence_hours, positions)
             return plan, rows
 
@@ -308,7 +308,7 @@ class Scheduler:
 
         def decided(request: Request) -> Decision:
             found = by_verdict(waits, overtaken.decide(request, turn, world), world, verdict, networks)
-            return or_queued(request, found, queued=view.backlog.lanes.of_owner, most=self.max_waiting)
+            return or_queued(request, found, queued=view.queue.lanes.of_owner, most=self.max_waiting)
 
         return waits.request, decided, ahead
 
@@ -338,7 +338,7 @@ class Scheduler:
 
 def _more_wait(view: View, ids: frozenset[str], now: datetime) -> bool:
     """True when requests that a plan can be for have come, or come back refused, since this pass read the queue."""
-    more = map(view.rows.__getitem__, view.backlog.undecided - ids)
+    more = map(view.rows.__getitem__, view.queue.undecided - ids)
     return any(not row.is_preemptible and not is_paused(row, now) for row in more)
 
 

@@ -15,7 +15,7 @@ from vmsvc.domain.host import Host
 from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.candidates import Policy
 from vmsvc.scheduling.host_index import IndexedWorld
-from vmsvc.service.scheduling.backlog import Backlog
+from vmsvc.service.scheduling.request_queue import RequestQueue
 from vmsvc.service.scheduling.snapshot import Snapshot
 from vmsvc.service.scheduling.world_builder import CloudChanges, Commitments, WorldBuilder
 from vmsvc.store import evidence, ledger
@@ -33,7 +33,7 @@ class View:
     world: IndexedWorld
     rows: VmCache[VmRow]
     reservations: Sequence[Reservation]
-    backlog: Backlog
+    queue: RequestQueue
 
 
 class WorldCache:
@@ -44,7 +44,7 @@ class WorldCache:
         self._turn = threading.Lock()
         self._rows = VmCache(VmRow)
         self._changed: set[str] = set()
-        self._backlog = Backlog()
+        self._queue = RequestQueue()
         self._builder = WorldBuilder(policy)
         self.evidence_hours = policy.evidence_hours
         self.max_waiting = policy.max_waiting
@@ -58,17 +58,17 @@ class WorldCache:
     @property
     def queued(self) -> int:
         """How many requests wait in the queue, as of the last reading."""
-        return len(self._backlog.lanes)
+        return len(self._queue.lanes)
 
     @property
     def queued_traits(self) -> frozenset[str]:
         """The traits that these name."""
-        return self._backlog.traits
+        return self._queue.traits
 
     @property
     def queued_server_groups(self) -> frozenset[str]:
         """The server groups that these name."""
-        return self._backlog.server_groups
+        return self._queue.server_groups
 
     @contextmanager
     def at(self, snapshot: Snapshot, now: datetime, operator: bool) -> Iterator[View]:
@@ -79,7 +79,7 @@ class WorldCache:
             # reservation for which no request waits.
             changed = self._rows.update(now)
             self._changed |= changed
-            self._backlog.update(self._rows, changed)
+            self._queue.update(self._rows, changed)
             commitments = Commitments(
                 now,
                 ledger.open_reservations(),
@@ -89,7 +89,7 @@ class WorldCache:
             )
             world = self._updated(snapshot, commitments, operator)
             with world.trial():
-                yield View(world, self._rows, commitments.reservations, self._backlog)
+                yield View(world, self._rows, commitments.reservations, self._queue)
             self._growing.has(len(world.vms) + len(world.hosts))
 
     def _updated(self, snapshot: Snapshot, commitments: Commitments, operator: bool) -> IndexedWorld:
@@ -106,6 +106,6 @@ class WorldCache:
                 server_groups=snapshot.server_groups,
             )
         except BaseException:  # the world may be half up to date: build it from nothing
-            self._rows, self._backlog = VmCache(VmRow), Backlog()
+            self._rows, self._queue = VmCache(VmRow), RequestQueue()
             self._builder.forget()
             raise

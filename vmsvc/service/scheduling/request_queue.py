@@ -43,7 +43,7 @@ def refused(refusal: Mapping[str, Any]) -> Refused:
     return Refused(datetime.fromisoformat(refusal.get("tried", refusal["at"])), at, refusal["message"])
 
 
-class Backlog:
+class RequestQueue:
     """The queue. `undecided` are the requests that wait without being in it: those that have not been decided yet, and
     those for which capacity is being freed. One thread at a time."""
 
