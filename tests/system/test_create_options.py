@@ -260,7 +260,7 @@ async def test_nobody_is_evicted_where_affinity_forbids_the_host(client, sim, pr
         return mode == "tenant" or all(one["available"] for one in shown["hosts"])
 
     while not await is_back():
-        pass
+        await asyncio.sleep(0.05)
     await client.fill(4)
     refused = await client.create(False, server_group="together")
     assert (refused.status, refused.json["error"]) == (409, "no_capacity")

@@ -41,6 +41,19 @@ def test_every_file_that_a_document_names_exists(name):
     assert [link for link in links if not (ROOT / name).parent.joinpath(link).exists()] == []
 
 
+def test_the_map_names_every_module_in_the_row_of_its_package():
+    """But for the simulated cloud: its own README has the map of it."""
+    seen = set()
+    for first, rest in re.findall(r"(?m)^\| (`[^|]*) \| (.*)$", (ROOT / "ARCHITECTURE.md").read_text("utf-8")):
+        for package in re.findall(r"`([\w/]+)`", first):
+            folder = ROOT / package if package.startswith("vmsvc/") else ROOT / "vmsvc" / package
+            modules = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
+            if package != "simulator":
+                assert modules <= set(re.findall(r"`([\w.]+)`", rest)), package
+            seen.add(package.rpartition("/")[2])
+    assert {"scheduling", "acting", "store", "planner", "client"} <= seen
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_target_that_a_document_names_is_in_the_makefile(name):
     targets = re.findall(r"(?m)^([a-z_]+):", (ROOT / "Makefile").read_text(encoding="utf-8"))

@@ -343,7 +343,8 @@ def _after_refusal(one: WaitingRequest, refusal: Refuse, knowledge: Knowledge, n
 
 def _plain_network(boot: Mapping[str, Any]) -> str | None:
     """The network that a build shows to be out of order when it gets no port; None where the cause may be another of
-    its networks, or the address that was asked for."""
+    its networks, or the address that was asked for. `store.queries.UNPLUGGED` has the same condition for later passes.
+    """
     nics = options_in(boot).nics
     return boot.get("network_id") if len(nics) <= 1 and not any(nic.fixed_ip for nic in nics) else None
 
